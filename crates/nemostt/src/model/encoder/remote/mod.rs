@@ -140,15 +140,15 @@ impl RemoteEncoder {
         })
     }
 
-    /// Whether the answer is there and the model can be used. If not, the next server is the current one.
-    pub(crate) fn poll(&self, probe: &mut RemoteProbe) -> Option<bool> {
+    /// The answer, once it is there: whether the model can be used. If not, the next server is the current one.
+    pub(crate) fn poll(&self, probe: &mut RemoteProbe) -> Option<Result<()>> {
         let answer = probe.probe.poll()?.map_err(Error::from);
         let result = answer.and_then(|info| self.verify(probe.server, &info));
         if let Err(error) = &result {
             self.log_failure(error);
             self.note_failure(probe.server, error);
         }
-        Some(result.is_ok())
+        Some(result)
     }
 
     /// Compares the model on `server` with the local one, unless that was just done.

@@ -2,8 +2,6 @@
 
 //! Compares the model on a server with the local one.
 
-use std::sync::atomic::Ordering;
-
 use nemostt_triton::{DataType, ModelInfo, TensorSpec};
 
 use super::RemoteEncoder;

@@ -12,10 +12,12 @@ use std::{
 use nemostt_triton::Interrupt;
 
 use crate::{
-    error::Error,
+    error::{Error, Result},
     model::{LogLevel, Model, RemoteEncoder, RemoteProbe, RetryDelays, log},
 };
 
+/// How often a stream that waits looks for the answer of a server.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Changes that are kept for a user who does not take them.
 const MAX_CHANGES: usize = 16;
 
@@ -71,15 +73,27 @@ pub(in crate::stream) struct ServerLink {
 
 enum Place {
     Server,
-    Waiting {
-        next: Instant,
-        delay: Duration,
-    },
-    Cpu {
-        next: Instant,
-        delay: Duration,
-        probe: Option<RemoteProbe>,
-    },
+    Waiting(Retry),
+    Cpu(Retry),
+}
+
+/// When a stream that is away from the servers looks for one again.
+struct Retry {
+    next: Instant,
+    delay: Duration,
+    /// The question to a server, while it is asked.
+    probe: Option<RemoteProbe>,
+}
+
+impl Retry {
+    /// After about `delay`.
+    fn after(delay: Duration, now: Instant) -> Self {
+        Self {
+            next: now + jittered(delay),
+            delay,
+            probe: None,
+        }
+    }
 }
 
 impl ServerLink {
@@ -109,19 +123,15 @@ impl ServerLink {
 
     /// Waits until the next attempt. Returns whether it was interrupted.
     pub(in crate::stream) fn wait(&self) -> bool {
-        match self.place {
-            Place::Waiting { next, .. } => self.interrupt.wait(next.saturating_duration_since(Instant::now())),
-            Place::Server | Place::Cpu { .. } => self.interrupt.is_set(),
+        match &self.place {
+            Place::Waiting(Retry { probe: Some(_), .. }) => self.interrupt.wait(POLL_INTERVAL),
+            Place::Waiting(Retry { next, .. }) => self.interrupt.wait(next.saturating_duration_since(Instant::now())),
+            Place::Server | Place::Cpu(_) => self.interrupt.is_set(),
         }
     }
 
     pub(super) fn is_waiting(&self) -> bool {
-        matches!(self.place, Place::Waiting { .. })
-    }
-
-    /// Whether it may try servers at `now`.
-    pub(super) fn may_try(&self, now: Instant) -> bool {
-        !matches!(self.place, Place::Waiting { next, .. } if now < next)
+        matches!(self.place, Place::Waiting(_))
     }
 
     /// It lost the server with `error`, and tries others at once.
@@ -159,9 +169,9 @@ impl ServerLink {
 
     /// No server can be used because of `error`, and it waits.
     pub(super) fn wait_after(&mut self, error: &Error, now: Instant) {
-        let delay = match self.place {
-            Place::Waiting { delay, .. } => (delay * 2).min(self.delays.longest),
-            Place::Server | Place::Cpu { .. } => {
+        let delay = match &self.place {
+            Place::Waiting(retry) => (retry.delay * 2).min(self.delays.longest),
+            Place::Server | Place::Cpu(_) => {
                 self.report(
                     RemoteState::Waiting,
                     format!("{error}; the stream waits until a server can be used"),
@@ -169,8 +179,7 @@ impl ServerLink {
                 self.delays.first
             }
         };
-        let next = now + jittered(delay);
-        self.place = Place::Waiting { next, delay };
+        self.place = Place::Waiting(Retry::after(delay, now));
     }
 
     /// No server can be used because of `error`, and it continues on the CPU.
@@ -184,7 +193,7 @@ impl ServerLink {
             false => (self.last_return * 2).min(self.delays.longest_return),
         };
         // It may have been there, and have failed to return.
-        let is_news = !matches!(self.place, Place::Cpu { .. });
+        let is_news = !matches!(self.place, Place::Cpu(_));
         self.go_to_cpu(delay, now);
         self.reason = None;
         if !is_news {
@@ -196,46 +205,56 @@ impl ServerLink {
         );
     }
 
-    /// On the CPU: whether it is time to go back and `remote` says that a server has the model.
-    pub(super) fn is_back(&mut self, remote: &RemoteEncoder, now: Instant) -> bool {
-        let Place::Cpu { next, probe, .. } = &mut self.place else {
-            return false;
+    /// Away from the servers: whether it is time to go back and `remote` says that a server has the model and a place. That is asked in
+    /// the background.
+    ///
+    /// # Errors
+    /// Why the server that was asked cannot be used. Another one is asked later.
+    pub(super) fn is_back(&mut self, remote: &RemoteEncoder, now: Instant) -> Result<bool> {
+        let (Place::Waiting(retry) | Place::Cpu(retry)) = &mut self.place else {
+            return Ok(true);
         };
-        match probe {
-            None if now < *next => false,
-            None => {
-                match remote.probe() {
-                    Ok(asked) => *probe = Some(asked),
-                    Err(_) => self.postpone_return(now),
+        let answer = match &mut retry.probe {
+            None if now < retry.next => return Ok(false),
+            None => match remote.probe() {
+                Ok(probe) => {
+                    retry.probe = Some(probe);
+                    return Ok(false);
                 }
-                false
-            }
-            Some(asked) => match remote.poll(asked) {
-                None => false,
-                Some(true) => true,
-                Some(false) => {
-                    self.postpone_return(now);
-                    false
-                }
+                Err(error) => Err(error),
             },
+            Some(probe) => match remote.poll(probe) {
+                None => return Ok(false),
+                Some(answer) => answer,
+            },
+        };
+        match answer {
+            Ok(()) => {
+                retry.probe = None;
+                Ok(true)
+            }
+            Err(error) => {
+                self.postpone(now);
+                Err(error)
+            }
         }
     }
 
-    /// A server could not be used after all.
-    pub(super) fn postpone_return(&mut self, now: Instant) {
-        if let Place::Cpu { delay, .. } = self.place {
-            self.go_to_cpu((delay * 2).min(self.delays.longest_return), now);
+    /// The server that was asked could not be used after all.
+    pub(super) fn postpone(&mut self, now: Instant) {
+        match &self.place {
+            Place::Server => {}
+            Place::Waiting(retry) => {
+                let delay = (retry.delay * 2).min(self.delays.longest);
+                self.place = Place::Waiting(Retry::after(delay, now));
+            }
+            Place::Cpu(retry) => self.go_to_cpu((retry.delay * 2).min(self.delays.longest_return), now),
         }
     }
 
     fn go_to_cpu(&mut self, delay: Duration, now: Instant) {
         self.last_return = delay;
-        let next = now + jittered(delay);
-        self.place = Place::Cpu {
-            next,
-            delay,
-            probe: None,
-        };
+        self.place = Place::Cpu(Retry::after(delay, now));
     }
 
     fn report(&mut self, state: RemoteState, text: String) {

@@ -43,7 +43,7 @@ impl StreamPipeline {
         if !self.model.encoder.is_remote() && !self.return_to_server()? {
             return self.encode().map(Some);
         }
-        if !self.link.may_try(Instant::now()) {
+        if self.link.is_waiting() && !self.server_is_back()? {
             return Ok(None);
         }
         match self.try_servers() {
@@ -65,10 +65,15 @@ impl StreamPipeline {
         };
         // A stream that waits tries one server at a time.
         let attempts = if self.link.is_waiting() { 0 } else { servers };
-        for attempt in 1..=attempts {
+        let mut slow = 0;
+        for _ in 0..attempts {
             match &result {
-                // The last attempt is on the server that failed first.
-                Err(error) if error.is_of_remote() && (attempt < servers || !error.is_slow_remote()) => {
+                Err(error) if error.is_of_remote() => {
+                    slow += usize::from(error.is_slow_remote());
+                    // The next one would be as slow again.
+                    if slow == servers {
+                        break;
+                    }
                     if let Some(remote) = self.remote() {
                         remote.log_failure(error);
                     }
@@ -111,20 +116,34 @@ impl StreamPipeline {
         self.encode().map(Some)
     }
 
+    /// Whether a server can be used that a window waits for.
+    ///
+    /// # Errors
+    /// That of the last server, if none of them can be used before something changes.
+    fn server_is_back(&mut self) -> Result<bool> {
+        let Some(remote) = self.original.encoder.on_server() else {
+            return Ok(false);
+        };
+        match self.link.is_back(remote, Instant::now()) {
+            Err(error) if remote.needs_change() => Err(error),
+            result => Ok(matches!(result, Ok(true))),
+        }
+    }
+
     /// Goes back to the server if one has the model again. Returns whether the stream is there.
     fn return_to_server(&mut self) -> Result<bool> {
         let original = self.original.clone();
         let Some(remote) = original.encoder.on_server() else {
             return Ok(false);
         };
-        if !self.link.is_back(remote, Instant::now()) {
+        if !matches!(self.link.is_back(remote, Instant::now()), Ok(true)) {
             return Ok(false);
         }
         match self.move_to(Arc::clone(&original)) {
             Ok(()) => Ok(true),
             Err(error) if error.is_of_remote() => {
                 remote.log_failure(&error);
-                self.link.postpone_return(Instant::now());
+                self.link.postpone(Instant::now());
                 Ok(false)
             }
             Err(error) => Err(error),

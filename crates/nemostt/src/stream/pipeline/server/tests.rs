@@ -333,12 +333,17 @@ fn stream_waits_for_a_server_while_another_has_another_model() {
     let (before, after) = halves(&speech);
     accept(&mut stream, before);
     let mut all = words(&mut stream);
+    servers[0].kill();
+    let (between, after) = halves(after);
+    accept(&mut stream, between);
+    all.extend(words(&mut stream));
+    assert_eq!(states(&changes(&mut stream)), [RemoteState::Connected]);
     servers[1].set_info(nemostt_triton::ModelInfo {
         inputs: Vec::new(),
         outputs: Vec::new(),
-        parameters: std::collections::BTreeMap::new(),
+        parameters: Default::default(),
     });
-    servers[0].kill();
+    servers[1].restart().unwrap();
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| {
             accept(&mut stream, after);
