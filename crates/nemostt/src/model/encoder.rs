@@ -195,9 +195,13 @@ impl Encoder {
             // It may have been overwritten in the meantime.
             entry = entry.filter(|entry| entry.is_of(&graph));
         }
-        if target.specialize
-            && let Some(specialized) = specialize(&name, &graph, &streaming, lookahead, target)
-        {
+        let specialized = target
+            .specialize
+            .then(|| specialize(&graph, &streaming, lookahead, target));
+        if let Some(Err(reason)) = &specialized {
+            log(LogLevel::Warning, &format!("{name} runs unmodified: {reason}"));
+        }
+        if let Some(Ok(specialized)) = specialized {
             let exported_precision = graph.precision();
             let started = compile_specialized(specialized, &name, &streaming, target).and_then(|compiled| {
                 let entry = entry.filter(|_| compiled.is_worth_caching(exported_precision));
