@@ -32,6 +32,8 @@ use crate::{
 use nemostt_compiler::{Precision, StateSpec, StreamingConfig, make_drop_an_input, pipeline::PassReport};
 use std::sync::Arc;
 
+#[cfg(feature = "triton")]
+pub use self::remote::ServerStatus;
 #[cfg(all(feature = "triton", any(test, feature = "fuzzing")))]
 pub(crate) use self::remote::twin;
 #[cfg(feature = "triton")]

@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use nemostt_triton::{Client, ClientOptions, Error as TritonError, Interrupt, Probe};
+use nemostt_triton::{Client, ClientOptions, Error as TritonError, Interrupt, Probe, Server};
 
 pub(super) use self::state::RemoteState;
 use super::session_meter::SessionMeter;
@@ -98,8 +98,8 @@ impl RemoteEncoder {
                 }
             };
             match answer.map_err(Error::from) {
-                Ok(info) => {
-                    self.verify(server, &info)?;
+                Ok(probed) => {
+                    self.verify(server, &probed.info)?;
                     first.get_or_insert(server);
                 }
                 Err(error) if error.is_transient_of_remote() => {
@@ -115,6 +115,21 @@ impl RemoteEncoder {
             (None, _) => {}
         }
         Ok(())
+    }
+
+    /// Asks each server, one after the other, about the model.
+    pub(crate) fn status(&self) -> Vec<ServerStatus> {
+        let address = self.client.address();
+        let status = |(number, server): (usize, &Server)| {
+            let info = self.client.model(number, &Interrupt::default()).map_err(Error::from);
+            ServerStatus {
+                server: server.to_string(),
+                model: address.model.clone(),
+                versions: info.as_ref().map_or(Vec::new(), |info| info.versions.clone()),
+                usable: info.and_then(|info| self.verify(number, &info)),
+            }
+        };
+        address.servers.iter().enumerate().map(status).collect()
     }
 
     /// The times between attempts to reach it.
@@ -136,15 +151,19 @@ impl RemoteEncoder {
         })
     }
 
-    /// Whether the answer is there and the model can be used. If not, the next server is the current one.
-    pub(crate) fn poll(&self, probe: &mut RemoteProbe) -> Option<bool> {
+    /// Whether the model can be used, once the answer is there. If not, the next server is the current one.
+    pub(crate) fn poll(&self, probe: &mut RemoteProbe) -> Option<Result<()>> {
         let answer = probe.probe.poll()?.map_err(Error::from);
-        let result = answer.and_then(|info| self.verify(probe.server, &info));
+        let result = answer.and_then(|probed| {
+            // First, because another model does not understand the trial.
+            self.verify(probe.server, &probed.info)?;
+            Ok(probed.trial?)
+        });
         if let Err(error) = &result {
             self.log_failure(error);
             self.note_failure(probe.server, error);
         }
-        Some(result.is_ok())
+        Some(result)
     }
 
     /// Compares the model on `server` with the local one, unless that was done since it last failed.
@@ -181,6 +200,19 @@ impl RemoteEncoder {
     pub(crate) fn log_failure(&self, error: &Error) {
         log(LogLevel::Info, &format!("{}: {error}", self.name));
     }
+}
+
+/// What a server says about the encoder: see [`Recognizer::servers`](crate::Recognizer::servers).
+#[derive(Debug)]
+pub struct ServerStatus {
+    /// Its name and port.
+    pub server: String,
+    /// The name of the encoder there.
+    pub model: String,
+    /// The versions of it that are loaded, if the server answers.
+    pub versions: Vec<String>,
+    /// Whether the encoder is ready and that of the local model; otherwise, why not.
+    pub usable: Result<()>,
 }
 
 /// A question to a server that is being asked.

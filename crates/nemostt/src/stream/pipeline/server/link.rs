@@ -16,6 +16,9 @@ use crate::{
     model::{LogLevel, Model, RemoteEncoder, RemoteProbe, RetryDelays, log},
 };
 
+/// More reasons are not reported: a server may give another one each time.
+const MAX_TOLD: usize = 16;
+
 /// Where the encoder of a stream runs, or whether it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -59,6 +62,8 @@ pub(in crate::stream) struct ServerLink {
     server: Option<Arc<str>>,
     /// Why it left it, until it is on one again.
     reason: Option<String>,
+    /// Why servers cannot be used that answer, as its user was told while it is on the CPU.
+    told: Vec<String>,
     /// Since when it has been there.
     since: Option<Instant>,
     /// Delay before the last return from the CPU.
@@ -88,6 +93,7 @@ impl ServerLink {
             place: Place::Server,
             server: None,
             reason: None,
+            told: Vec::new(),
             since: None,
             last_return: Duration::ZERO,
             changes: VecDeque::new(),
@@ -132,6 +138,7 @@ impl ServerLink {
             self.since = Some(now);
         }
         self.place = Place::Server;
+        self.told.clear();
         self.server = Some(server.into());
         let why = match (self.reason.take(), was_away) {
             (_, true) => " again".into(),
@@ -176,6 +183,7 @@ impl ServerLink {
         };
         self.go_to_cpu(delay, now);
         self.reason = None;
+        self.told.push(error.to_string());
         self.report(
             RemoteState::OnCpu,
             format!("{error}; the stream goes on on the CPU until a server can be used"),
@@ -195,13 +203,27 @@ impl ServerLink {
             }
             Some(asked) => match remote.poll(asked) {
                 None => false,
-                Some(true) => true,
-                Some(false) => {
+                Some(Ok(())) => true,
+                Some(Err(error)) => {
                     self.postpone_return(now);
+                    self.tell_why_away(&error);
                     false
                 }
             },
         }
+    }
+
+    /// A server answers, but cannot be used until something is changed: it may have been restarted with another model. Says so once.
+    fn tell_why_away(&mut self, error: &Error) {
+        let text = error.to_string();
+        if error.is_transient_of_remote() || self.told.contains(&text) || self.told.len() >= MAX_TOLD {
+            return;
+        }
+        self.report(
+            RemoteState::OnCpu,
+            format!("{text}; the stream stays on the CPU until then"),
+        );
+        self.told.push(text);
     }
 
     /// A server could not be used after all.
