@@ -24,7 +24,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     common::{CLIP, clip_path},
-    support::transcribe,
+    support::{process::nemostt, transcribe},
 };
 
 /// Accepts connections with this certificate for 127.0.0.1, and forwards them to `server`, until the process ends.
@@ -62,13 +62,59 @@ fn with_tls(server: String, certificate: CertificateDer<'static>, key: PrivateKe
     address
 }
 
-#[test]
-fn certificates_of_servers_are_verified() {
+/// Serves the encoder of the built-in model.
+fn serve() -> Server {
     let options = Options {
         threads: 1,
         ..Default::default()
     };
-    let server: Server = serve_twin(None, &options).unwrap();
+    serve_twin(None, &options).unwrap()
+}
+
+#[test]
+fn check_says_which_servers_can_be_used() {
+    let (server, mut gone) = (serve(), serve());
+    gone.kill();
+    let remote = format!("--remote=triton://{}/{TWIN},{}", server.address(), gone.address());
+    let check = |more: &[&str]| {
+        let mut command = nemostt(&[
+            "check",
+            "--threads=1",
+            "--remote-header=x-a=b",
+            "--remote-header=x-c=d",
+            &remote,
+        ]);
+        command.args(more).output().unwrap()
+    };
+    let output = check(&[]);
+    let text = std::str::from_utf8(&output.stdout).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    for part in [
+        format!(
+            "{}, {TWIN} (version 1): ready, and the encoder of this model",
+            server.address()
+        ),
+        format!(
+            "{}, {TWIN}: cannot be used: Triton at {}",
+            gone.address(),
+            gone.address()
+        ),
+    ] {
+        assert!(text.contains(&part), "\"{part}\" is missing:\n{text}");
+    }
+    let headers = server.last_headers();
+    assert_eq!([&headers["x-a"], &headers["x-c"]], ["b", "d"]);
+
+    let report: serde_json::Value = serde_json::from_slice(&check(&["--json"]).stdout).unwrap();
+    assert_eq!(report["servers"][0]["usable"], true);
+    assert_eq!(report["servers"][0]["versions"][0], "1");
+    assert_eq!(report["servers"][1]["usable"], false);
+    assert!(report["servers"][1]["reason"].is_string());
+}
+
+#[test]
+fn certificates_of_servers_are_verified() {
+    let server = serve();
     let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
     let address = with_tls(server.address(), certified.cert.der().clone(), key);

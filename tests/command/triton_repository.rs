@@ -55,7 +55,7 @@ fn what_cannot_be_served_is_refused_with_the_cure() {
     };
     let int8 = refused(&data("layouts/sherpa_int8"), &[]);
     assert!(
-        int8.contains("cannot run on an inference server: open-batch: DynamicQuantizeLinear"),
+        int8.contains("cannot run on an inference server: its int8 weights quantize activations with one scale"),
         "{int8}"
     );
     assert!(int8.contains("tools/export_nemo.py in fp32 or fp16"), "{int8}");
@@ -63,5 +63,15 @@ fn what_cannot_be_served_is_refused_with_the_cure() {
     assert!(refused(&tiny, &["--lookahead", "90"]).contains("it allows 0 ms, 80 ms"));
     assert!(refused(&tiny, &["--name", "a/b"]).starts_with("--name \"a/b\": expected"));
     assert!(refused(&tiny, &["--batch", "8", "--streams", "4"]).contains("pass --batch 4"));
+    let long = "n".repeat(256);
+    assert!(refused(&tiny, &["--name", &long]).contains("has 256 characters"));
     assert!(!out.exists());
+    fs::write(&out, "").unwrap();
+    assert_eq!(
+        refused(&tiny, &[]),
+        format!(
+            "{} is a file, but a model repository is a directory: name another one, or remove the file",
+            out.display()
+        )
+    );
 }

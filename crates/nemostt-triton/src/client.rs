@@ -80,8 +80,10 @@ pub struct Client {
 }
 
 /// What a server says about a model.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ModelInfo {
+    /// Its versions that are loaded.
+    pub versions: Vec<String>,
     /// Its inputs.
     pub inputs: Vec<TensorSpec>,
     /// Its outputs.
@@ -103,7 +105,16 @@ pub struct TensorSpec {
 
 /// A question that is being asked in the background: see [`Client::probe`].
 #[derive(Debug)]
-pub struct Probe(oneshot::Receiver<Result<ModelInfo>>);
+pub struct Probe(oneshot::Receiver<Result<Probed>>);
+
+/// The answer to a [`Probe`].
+#[derive(Debug)]
+pub struct Probed {
+    /// What the server says about the model.
+    pub info: ModelInfo,
+    /// Whether the trial was answered, if there was one. Another model than expected may not understand it.
+    pub trial: Result<()>,
+}
 
 /// The request of a sequence that is begun to see whether that is possible.
 #[derive(Debug)]
@@ -116,7 +127,7 @@ pub struct Trial<'a> {
 
 impl Probe {
     /// The answer, once it is there.
-    pub fn poll(&mut self) -> Option<Result<ModelInfo>> {
+    pub fn poll(&mut self) -> Option<Result<Probed>> {
         match self.0.try_recv() {
             Ok(result) => Some(result),
             Err(oneshot::error::TryRecvError::Empty) => None,
@@ -176,13 +187,13 @@ impl Client {
             tokio::select! {
                 biased;
                 () = interrupt.until_set() => Err(Error::Interrupted),
-                answer = &mut answer => answer.unwrap_or_else(|_| Err(no_answer())),
+                answer = &mut answer => answer.unwrap_or_else(|_| Err(no_answer())).map(|probed| probed.info),
             }
         })?
     }
 
-    /// As [`model`](Self::model), in the background. With the inputs of a `trial`, a sequence of one request must have an answer, too:
-    /// there is a place for another one.
+    /// As [`model`](Self::model), in the background. With the inputs of a `trial`, a sequence of one request is begun, too, to see
+    /// whether there is a place for another one.
     ///
     /// # Errors
     /// [`Error::Setup`].
@@ -204,10 +215,11 @@ impl Client {
             };
             let asked = async {
                 let info = ask(&mut service, &model).await.map_err(|status| call.failed(&status))?;
-                if let Some(mut sequence) = trial {
-                    sequence.answered().await?;
-                }
-                Ok(info)
+                let trial = match trial {
+                    Some(mut sequence) => sequence.answered().await,
+                    None => Ok(()),
+                };
+                Ok(Probed { info, trial })
             };
             let answer = match tokio::time::timeout(timeout, asked).await {
                 Ok(answer) => answer,
@@ -246,6 +258,7 @@ async fn ask(service: &mut Service, model: &str) -> std::result::Result<ModelInf
     let specs = |tensors: Vec<TensorMetadata>| tensors.into_iter().map(TensorSpec::from).collect();
     let parameters = config.parameters.into_iter();
     Ok(ModelInfo {
+        versions: metadata.versions,
         inputs: specs(metadata.inputs),
         outputs: specs(metadata.outputs),
         parameters: parameters.map(|(name, value)| (name, value.string_value)).collect(),

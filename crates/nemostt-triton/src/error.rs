@@ -253,7 +253,7 @@ fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// What a server says as a part of one line: its text may have any characters and any length.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     let mut line: String = text
         .chars()
         .take(MAX_REASON)

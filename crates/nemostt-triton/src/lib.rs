@@ -18,8 +18,8 @@ mod service;
 mod tensor;
 
 pub use address::{Address, AddressError, Server};
-pub use client::{Client, ClientOptions, ModelInfo, Probe, TensorSpec, Trial};
-pub use error::{Error, Result};
+pub use client::{Client, ClientOptions, ModelInfo, Probe, Probed, TensorSpec, Trial};
+pub use error::{Error, Result, printable};
 pub use interrupt::Interrupt;
 pub use sequence::{Response, Sequence};
 pub use tensor::{DataType, Tensor};

@@ -9,7 +9,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use crate::{
     connection::Connection,
-    error::{Call, Error, Result},
+    error::{Call, Error, Result, printable},
     interrupt::Interrupt,
     messages::{InferParameter, InferTensor, ModelInferRequest, ModelInferResponse, ParameterChoice, RequestedOutput},
     runtime,
@@ -244,7 +244,7 @@ impl Sequence {
     fn malformed(&self, reason: String) -> Error {
         Error::Malformed {
             server: self.connection.name.clone(),
-            reason,
+            reason: printable(&reason),
         }
     }
 

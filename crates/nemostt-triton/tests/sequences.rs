@@ -44,6 +44,7 @@ fn info() -> ModelInfo {
         shape: shape.into(),
     };
     ModelInfo {
+        versions: vec!["1".into()],
         inputs: vec![spec("x", "FP32", &[-1, 2])],
         outputs: vec![spec("sum", "FP32", &[-1, 1]), spec("n", "INT64", &[-1, 1])],
         parameters: BTreeMap::from([("format".into(), "1".into())]),
@@ -384,6 +385,36 @@ fn error_of_the_model_is_that_of_its_server() {
         .unwrap_err();
     assert!(error.to_string().contains("no x"), "{error}");
     assert!(error.is_transient());
+}
+
+/// Its output has a name that no message should repeat, and too few bytes.
+struct Rude;
+
+impl Model for Rude {
+    fn run(&mut self, _: i64, _: bool, _: &[Tensor]) -> Result<Vec<Tensor>, String> {
+        let name = format!("\u{1b}[2J{}", "x".repeat(100_000));
+        let shape = vec![1, 9];
+        Ok(vec![Tensor {
+            shape,
+            ..Tensor::f32(&name, &[1, 1], &[0.0])
+        }])
+    }
+
+    fn end(&mut self, _: i64) {}
+}
+
+#[test]
+fn answer_that_cannot_be_used_is_described_in_a_limited_length() {
+    let server = Server::start("sum", info(), Rude).unwrap();
+    let client = client(&server, LONG);
+    let mut sequence = client.sequence(0, "n").unwrap();
+    let error = sequence.infer(x(1.0), &Interrupt::default()).unwrap_err();
+    assert!(matches!(error, Error::Malformed { .. }), "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains("[2Jxxx") && !text.contains('\u{1b}') && text.len() < 2000,
+        "{text}"
+    );
 }
 
 #[test]

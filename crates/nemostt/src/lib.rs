@@ -65,7 +65,7 @@ pub use model::{
     ServedTensor, ServedTensors, guard_thread, latency_samples, set_runtime_logger,
 };
 #[cfg(feature = "triton")]
-pub use model::{RemoteFallback, RemoteOptions, RetryDelays};
+pub use model::{RemoteFallback, RemoteOptions, RetryDelays, ServerStatus};
 pub use named::Named;
 pub use nemostt_compiler::{
     ElementType, GraphError, Precision, TensorInfo,

@@ -152,6 +152,14 @@ impl Recognizer {
         std::iter::once(self.metrics()).chain(on_cpu).collect()
     }
 
+    /// Asks the servers of [`Options::remote`](crate::Options::remote) about the encoder, one after the other, each for as long as a
+    /// request may take. Empty if the encoder runs here.
+    #[cfg(feature = "triton")]
+    pub fn servers(&self) -> Vec<crate::ServerStatus> {
+        let remote = self.model.encoder.on_server();
+        remote.map(crate::model::RemoteEncoder::status).unwrap_or_default()
+    }
+
     /// A handle that does not keep the model in memory.
     pub fn downgrade(&self) -> WeakRecognizer {
         WeakRecognizer(Arc::downgrade(&self.model))

@@ -2,7 +2,7 @@
 
 //! Options for an encoder on NVIDIA Triton.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use clap::{Args, ValueEnum};
 use gst::prelude::*;
@@ -23,6 +23,36 @@ pub struct RemoteArguments {
     /// Time in ms that a server may take for a chunk; after it, the next server is tried
     #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(10..=600_000), requires = "remote")]
     remote_timeout: u32,
+
+    /// Header of each request, for a proxy that authenticates; may be repeated. Other users of this machine can see it in the list
+    /// of processes
+    #[arg(long, value_name = "NAME=VALUE", value_parser = header, requires = "remote")]
+    remote_header: Vec<Header>,
+}
+
+/// A header, whose value may be a password: `Debug` does not have it.
+#[derive(Clone)]
+struct Header {
+    name: String,
+    value: String,
+}
+
+impl fmt::Debug for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Header")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+fn header(text: &str) -> Result<Header, &'static str> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok(Header {
+            name: name.into(),
+            value: value.into(),
+        }),
+        _ => Err("expected NAME=VALUE, such as \"authorization=Bearer …\""),
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -42,6 +72,11 @@ impl RemoteArguments {
                 Fallback::None => RemoteFallback::None,
             },
             timeout: Duration::from_millis(self.remote_timeout.into()),
+            headers: self
+                .remote_header
+                .iter()
+                .map(|header| (header.name.clone(), header.value.clone()))
+                .collect(),
             ..RemoteOptions::new(address)
         })
     }
@@ -56,6 +91,13 @@ impl RemoteArguments {
         };
         element.set_property_from_str("remote-fallback", fallback);
         element.set_property("remote-timeout", self.remote_timeout);
+        if !self.remote_header.is_empty() {
+            let mut headers = gst::Structure::new_empty("headers");
+            for header in &self.remote_header {
+                headers.set(&*header.name, &header.value);
+            }
+            element.set_property("remote-headers", headers);
+        }
     }
 }
 
@@ -75,12 +117,21 @@ mod tests {
     #[test]
     fn flags_become_options() {
         let options = |line: &str| Line::try_parse_from(line.split(' ')).map(|line| line.remote.options());
-        let line = "x --remote triton://a/m,b:9 --remote-fallback none --remote-timeout 250";
+        let line = "x --remote triton://a/m,b:9 --remote-fallback none --remote-timeout 250 --remote-header x-a=b=c --remote-header n=";
         let found = options(line).unwrap().unwrap();
         assert_eq!(found.address.to_string(), "triton://a:8001/m,b:9");
         assert_eq!(found.fallback, RemoteFallback::None);
         assert_eq!(found.timeout, Duration::from_millis(250));
+        let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(found.headers, [header("x-a", "b=c"), header("n", "")]);
         assert_eq!(options("x").unwrap(), None);
+        for bad in ["x-a", "=b"] {
+            let error = options(&format!("x --remote triton://a/m --remote-header {bad}"))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains("expected NAME=VALUE"), "{error}");
+        }
+        assert!(options("x --remote-header a=b").is_err());
         let error = options("x --remote http://a").unwrap_err().to_string();
         assert!(error.contains("Expected triton://HOST:PORT/MODEL"), "{error}");
         assert!(options("x --remote-fallback none").is_err());

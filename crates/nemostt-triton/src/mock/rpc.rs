@@ -99,7 +99,7 @@ unary!(Metadata, ModelMetadataRequest => ModelMetadataResponse, |shared| {
     }).collect();
     ModelMetadataResponse {
         name: shared.name.clone(),
-        versions: vec!["1".into()],
+        versions: info.versions,
         platform: String::new(),
         inputs: metadata(info.inputs),
         outputs: metadata(info.outputs),

@@ -102,14 +102,16 @@ pub(super) struct Specialized<'a> {
     dump: GraphDump<'a>,
 }
 
-/// Specializes `graph` of file `name`. If that fails, logs why and returns `None`.
+/// Specializes `graph`.
+///
+/// # Errors
+/// A sentence that says why it cannot be specialized.
 pub(super) fn specialize<'a>(
-    name: &str,
     graph: &Graph,
     streaming: &StreamingConfig,
     lookahead: usize,
     target: &'a Target,
-) -> Option<Specialized<'a>> {
+) -> std::result::Result<Specialized<'a>, String> {
     let mut graph = graph.clone();
     let mut dump = GraphDump::new(target.dump_graphs.as_deref());
     let mut observer = |pass: &str, graph: &Graph| dump.write(pass, graph);
@@ -117,18 +119,13 @@ pub(super) fn specialize<'a>(
         observer: Some(&mut observer),
         ..Default::default()
     };
-    match recorder.specialize(&mut graph, streaming, lookahead) {
-        Ok(encoder) => Some(Specialized {
-            graph,
-            encoder,
-            passes: recorder.reports,
-            dump,
-        }),
-        Err(reason) => {
-            log(LogLevel::Warning, &format!("{name} runs unmodified: {reason}"));
-            None
-        }
-    }
+    let encoder = recorder.specialize(&mut graph, streaming, lookahead)?;
+    Ok(Specialized {
+        graph,
+        encoder,
+        passes: recorder.reports,
+        dump,
+    })
 }
 
 /// Compiles a specialized encoder for `target`.

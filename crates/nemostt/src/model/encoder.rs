@@ -32,6 +32,8 @@ use crate::{
 use nemostt_compiler::{Precision, StateSpec, StreamingConfig, make_drop_an_input, pipeline::PassReport};
 use std::sync::Arc;
 
+#[cfg(feature = "triton")]
+pub use self::remote::ServerStatus;
 #[cfg(all(feature = "triton", any(test, feature = "fuzzing")))]
 pub(crate) use self::remote::twin;
 #[cfg(feature = "triton")]
@@ -195,9 +197,13 @@ impl Encoder {
             // It may have been overwritten in the meantime.
             entry = entry.filter(|entry| entry.is_of(&graph));
         }
-        if target.specialize
-            && let Some(specialized) = specialize(&name, &graph, &streaming, lookahead, target)
-        {
+        let specialized = target
+            .specialize
+            .then(|| specialize(&graph, &streaming, lookahead, target));
+        if let Some(Err(reason)) = &specialized {
+            log(LogLevel::Warning, &format!("{name} runs unmodified: {reason}"));
+        }
+        if let Some(Ok(specialized)) = specialized {
             let exported_precision = graph.precision();
             let started = compile_specialized(specialized, &name, &streaming, target).and_then(|compiled| {
                 let entry = entry.filter(|_| compiled.is_worth_caching(exported_precision));

@@ -217,7 +217,7 @@ mod tests {
     fn compiled(target: &Target) -> (CompiledEncoder, StreamingConfig) {
         let graph = graph_in("assets/demo-model/encoder-model.onnx");
         let streaming = StreamingConfig::read(&graph).unwrap();
-        let specialized = specialize("demo", &graph, &streaming, LOOKAHEAD, target).unwrap();
+        let specialized = specialize(&graph, &streaming, LOOKAHEAD, target).unwrap();
         let compiled = compile_specialized(specialized, "demo", &streaming, target).unwrap();
         (compiled, streaming)
     }

@@ -41,6 +41,8 @@ pub use cancellation::Cancellation;
 pub use directory::GraphFile;
 #[cfg(feature = "embedded-model")]
 pub use embedded::EMBEDDED_LOOKAHEAD;
+#[cfg(feature = "triton")]
+pub use encoder::ServerStatus;
 #[cfg(all(feature = "triton", any(test, feature = "fuzzing")))]
 pub(crate) use encoder::twin;
 pub(crate) use encoder::{Encoder, EncoderSnapshot, EncoderState, HeadTensors};

@@ -12,7 +12,7 @@ use std::{
 
 use clap::Args;
 use nemostt::{Event, Recognizer};
-use report::{Report, SelfTest};
+use report::{Report, SelfTest, Server};
 
 use crate::{Result, bench::test_clip, model_args::ModelArguments};
 
@@ -69,13 +69,32 @@ impl Check {
         if let Some(notice) = model.notice() {
             eprintln!("nemostt: {notice}");
         }
-        let report = Report::new(&model.name(), &recognizer, loading, self_test);
+        let servers = servers(&recognizer);
+        let report = Report::new(&model.name(), &recognizer, loading, self_test, servers);
         let text = match self.json {
             true => serde_json::to_string_pretty(&report)? + "\n",
             false => report.text(self.verbose, self.passes),
         };
         Ok(io::stdout().write_all(text.as_bytes())?)
     }
+}
+
+/// The servers that the encoder may run on, and what they say about it.
+#[cfg(feature = "triton")]
+fn servers(recognizer: &Recognizer) -> Vec<Server> {
+    let server = |status: nemostt::ServerStatus| Server {
+        server: status.server,
+        model: status.model,
+        versions: status.versions,
+        usable: status.usable.is_ok(),
+        reason: status.usable.err().map(|error| error.to_string()),
+    };
+    recognizer.servers().into_iter().map(server).collect()
+}
+
+#[cfg(not(feature = "triton"))]
+fn servers(_: &Recognizer) -> Vec<Server> {
+    Vec::new()
 }
 
 /// Transcribes two seconds of speech.

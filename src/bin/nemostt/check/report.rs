@@ -29,6 +29,8 @@ pub struct Report {
     /// 0: one per physical core.
     threads: usize,
     loading: f64,
+    /// Empty if the encoder runs here.
+    servers: Vec<Server>,
     self_test: SelfTest,
     graphs: Vec<Graph>,
     passes: Vec<Passes>,
@@ -49,6 +51,21 @@ pub struct SelfTest {
     pub seconds: f64,
     pub computing: f64,
     pub text: String,
+}
+
+/// A server for the encoder.
+#[cfg_attr(not(feature = "triton"), allow(dead_code))] // without it, there are none
+#[derive(Debug, Serialize)]
+pub struct Server {
+    pub server: String,
+    /// The encoder's name there.
+    pub model: String,
+    /// Its versions that are loaded.
+    pub versions: Vec<String>,
+    /// Whether it is ready and the encoder of this model.
+    pub usable: bool,
+    /// Why not.
+    pub reason: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -89,7 +106,13 @@ struct Tensor {
 }
 
 impl Report {
-    pub fn new(model: &str, recognizer: &Recognizer, loading: Duration, self_test: SelfTest) -> Self {
+    pub fn new(
+        model: &str,
+        recognizer: &Recognizer,
+        loading: Duration,
+        self_test: SelfTest,
+        servers: Vec<Server>,
+    ) -> Self {
         let config = recognizer.config();
         let frame_ms = config.frame_samples() * 1000 / u64::from(config.front_end.sample_rate);
         Self {
@@ -124,6 +147,7 @@ impl Report {
             device: config.device.to_string(),
             threads: config.threads,
             loading: loading.as_secs_f64(),
+            servers,
             self_test,
             graphs: recognizer.graphs().iter().map(Graph::new).collect(),
             passes: recognizer.passes().into_iter().map(Passes::new).collect(),
@@ -142,6 +166,21 @@ impl Graph {
             weights: graph.weights,
             inputs: tensors(&graph.inputs),
             outputs: tensors(&graph.outputs),
+        }
+    }
+}
+
+impl Server {
+    /// Where the model is, and whether it can be used, in one line.
+    fn description(&self) -> String {
+        let Self { server, model, .. } = self;
+        let versions = match self.versions.is_empty() {
+            true => String::new(),
+            false => format!(" (version {})", list(&self.versions)),
+        };
+        match &self.reason {
+            None => format!("{server}, {model}{versions}: ready, and the encoder of this model"),
+            Some(reason) => format!("{server}, {model}{versions}: cannot be used: {reason}"),
         }
     }
 }
@@ -310,6 +349,9 @@ impl Report {
             fact("languages", list(&self.languages));
         }
         fact("device", format!("{}, {threads}", self.device));
+        for server in &self.servers {
+            fact("server", server.description());
+        }
         fact("load time", format!("{:.2} s", self.loading));
         fact(
             "self-test",

@@ -20,7 +20,7 @@ use clap::{
 use config::{Settings, config};
 use nemostt::{DecoderKind, Options, PrecisionChoice, ServedEncoder};
 use readme::readme;
-use store::{exists, store};
+use store::{Files, check_repository, exists, store};
 
 use crate::{
     Result,
@@ -35,6 +35,9 @@ const STREAMS_PER_BATCH_SLOT: usize = 8;
 
 /// More streams or a larger batch are typing errors.
 const MAX_STREAMS: usize = 1 << 16;
+
+/// Longest name of a directory, on Linux's file systems.
+const MAX_NAME: usize = 255;
 
 /// Write a model for NVIDIA Triton, which then runs the encoders of many machines' streams
 ///
@@ -90,6 +93,7 @@ impl TritonRepository {
         if let Some(name) = &self.name {
             check_name(name)?;
         }
+        check_repository(&self.out)?;
         let options = Options {
             lookahead: self.lookahead,
             decoder: self.decoder,
@@ -107,19 +111,21 @@ impl TritonRepository {
             batch,
             streams,
         };
+        check_name(&settings.name)?;
         let target = self.out.join(&settings.name);
         if fs::symlink_metadata(&target).is_ok() {
             return Err(exists(&target).into());
         }
-        let mut files = vec![
-            (PathBuf::from("config.pbtxt"), config(&encoder, &settings).into_bytes()),
-            ("README.md".into(), readme(&encoder, &settings).into_bytes()),
+        let text = |name: &str, text: String| (name.into(), vec![text.into_bytes().into()]);
+        let mut files: Files<'_> = vec![
+            text("config.pbtxt", config(&encoder, &settings)),
+            text("README.md", readme(&encoder, &settings)),
         ];
         let model = encoder.files()?;
         files.extend(
             model
                 .into_iter()
-                .map(|(name, bytes)| (Path::new("1").join(name), bytes)),
+                .map(|(name, parts)| (Path::new("1").join(name), parts)),
         );
         store(&self.out, &settings.name, &files)?;
         println!("{}", target.display());
@@ -174,6 +180,12 @@ fn is_plain(c: char) -> bool {
 
 /// A name is part of a path here, and of an address for clients.
 fn check_name(name: &str) -> std::result::Result<(), String> {
+    if name.len() > MAX_NAME {
+        return Err(format!(
+            "the name of the model has {} characters, but a directory has {MAX_NAME} at most: choose a shorter one with --name",
+            name.len()
+        ));
+    }
     match !name.is_empty() && !name.starts_with(['.', '-']) && name.chars().all(is_plain) {
         true => Ok(()),
         false => Err(format!(
@@ -226,5 +238,11 @@ mod tests {
         for name in ["", ".hidden", "..", "-x", "a/b", "a b", "é"] {
             assert!(check_name(name).unwrap_err().starts_with("--name"), "{name}");
         }
+        assert_eq!(check_name(&"n".repeat(MAX_NAME)), Ok(()));
+        let error = check_name(&"n".repeat(MAX_NAME + 1)).unwrap_err();
+        assert!(
+            error.contains("has 256 characters") && error.contains("--name"),
+            "{error}"
+        );
     }
 }

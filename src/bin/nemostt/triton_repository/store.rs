@@ -3,6 +3,7 @@
 //! Writes a model into a repository, where it appears when it is complete.
 
 use std::{
+    borrow::Cow,
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
@@ -12,11 +13,14 @@ use tempfile::{Builder, TempDir};
 
 use crate::output_file;
 
+/// The files of a model, by path; each is written part by part.
+pub type Files<'a> = Vec<(PathBuf, Vec<Cow<'a, [u8]>>)>;
+
 /// Writes `files` into directory `name` of `repository`.
 ///
 /// # Errors
 /// One line that names the directory, also if there is one of this name.
-pub fn store(repository: &Path, name: &str, files: &[(PathBuf, Vec<u8>)]) -> Result<(), String> {
+pub fn store(repository: &Path, name: &str, files: &Files<'_>) -> Result<(), String> {
     let target = repository.join(name);
     let write = || -> io::Result<()> {
         fs::create_dir_all(repository)?;
@@ -40,6 +44,21 @@ pub fn store(repository: &Path, name: &str, files: &[(PathBuf, Vec<u8>)]) -> Res
     })
 }
 
+/// Whether `repository` can be the directory of a repository, before anything is computed for it.
+///
+/// # Errors
+/// One line, if there is something else of this name.
+pub fn check_repository(repository: &Path) -> Result<(), String> {
+    match fs::metadata(repository) {
+        Ok(about) if !about.is_dir() => Err(format!(
+            "{} is a file, but a model repository is a directory: name another one, or remove the file",
+            repository.display()
+        )),
+        // It is made if there is none.
+        _ => Ok(()),
+    }
+}
+
 /// The message if there is a model at `target`.
 pub fn exists(target: &Path) -> String {
     format!(
@@ -55,15 +74,15 @@ fn beside(repository: &Path) -> &Path {
 }
 
 /// Writes `files` into a temporary directory in `parent`, and moves them into `repository`.
-fn place(parent: &Path, repository: &Path, name: &str, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
+fn place(parent: &Path, repository: &Path, name: &str, files: &Files<'_>) -> io::Result<()> {
     let unfinished: TempDir = Builder::new().prefix(".nemostt-").tempdir_in(parent)?;
     // Inside of it, because temporary directories are closed to other users, such as that of the server.
     let directory = unfinished.path().join(name);
-    for (path, bytes) in files {
+    for (path, parts) in files {
         let path = directory.join(path);
         fs::create_dir_all(path.parent().unwrap_or(&directory))?;
         let mut file = File::create(path)?;
-        file.write_all(bytes)?;
+        parts.iter().try_for_each(|part| file.write_all(part))?;
         file.sync_all()?;
     }
     fs::rename(&directory, repository.join(name))?;
@@ -76,16 +95,19 @@ fn place(parent: &Path, repository: &Path, name: &str, files: &[(PathBuf, Vec<u8
 mod tests {
     use super::*;
 
+    /// Files of two parts.
+    fn files(paths: [&str; 2]) -> Files<'static> {
+        let file = |path: &str| (path.into(), vec![Cow::Borrowed(&b"a"[..]), Cow::Owned(b"b".to_vec())]);
+        paths.map(file).into()
+    }
+
     #[test]
     fn a_model_appears_complete_and_is_not_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let repository = directory.path().join("new/repository");
-        let files = [
-            (PathBuf::from("config.pbtxt"), b"a".to_vec()),
-            ("1/model.onnx".into(), b"b".to_vec()),
-        ];
+        let files = files(["config.pbtxt", "1/model.onnx"]);
         store(&repository, "m", &files).unwrap();
-        assert_eq!(fs::read(repository.join("m/1/model.onnx")).unwrap(), b"b");
+        assert_eq!(fs::read(repository.join("m/1/model.onnx")).unwrap(), b"ab");
         let error = store(&repository, "m", &files).unwrap_err();
         assert!(
             error.ends_with("exists already: remove it, or choose another name with --name"),
@@ -102,10 +124,7 @@ mod tests {
         let repository = directory.path().join("repository");
         fs::create_dir(&repository).unwrap();
         // While the last file is written, which fails, as it would on a full disk: "1" is a file already.
-        let files = [
-            (PathBuf::from("1"), b"a".to_vec()),
-            ("1/model.onnx".into(), b"b".to_vec()),
-        ];
+        let files = files(["1", "1/model.onnx"]);
         store(&repository, "m", &files).unwrap_err();
         assert_eq!(fs::read_dir(&repository).unwrap().count(), 0);
         assert_eq!(beside(&repository), directory.path());

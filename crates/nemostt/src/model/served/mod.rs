@@ -7,7 +7,7 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::{borrow::Cow, path::Path};
 
 use super::{
     Options,
@@ -16,7 +16,10 @@ use super::{
     load::Checked,
     target::Target,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    memory_guard,
+};
 use nemostt_compiler::{
     Encoded, Precision,
     pipeline::{OPEN_BATCH, STACK_CACHES},
@@ -31,6 +34,10 @@ const MAX_MODEL_BYTES: usize = 1 << 31;
 
 /// The rest of a model besides its weights is smaller than this.
 const GRAPH_BYTES: usize = 64 << 20;
+
+/// Why most exports in int8 are refused.
+const INT8_REASON: &str = "its int8 weights quantize activations with one scale for the whole batch, so a stream's words would depend \
+     on the other streams";
 
 /// See the [module](self). All of its operations are ONNX's own.
 pub struct ServedEncoder {
@@ -53,8 +60,9 @@ pub struct ServedEncoder {
     encoded: Encoded,
 }
 
-/// The files of a model, by name.
-pub type ServedFiles = Vec<(String, Vec<u8>)>;
+/// The files of a model, by name. The contents of a file are its parts, one after the other; weights are not copied, if they are in a
+/// file of their own.
+pub type ServedFiles<'a> = Vec<(String, Vec<Cow<'a, [u8]>>)>;
 
 impl ServedEncoder {
     /// Compiles the encoder of the model at `path`, for a GPU or a processor. Of `options`, lookahead, decoder, precision and
@@ -90,12 +98,17 @@ impl ServedEncoder {
             path: name.clone(),
             reason,
         };
-        let specialized = specialize(&name, &graph, &streaming, lookahead, &target);
-        let specialized = specialized.ok_or_else(|| not_servable("its shapes cannot be fixed".into()))?;
+        let specialized = specialize(&graph, &streaming, lookahead, &target);
+        let specialized =
+            specialized.map_err(|reason| not_servable(format!("its shapes cannot be fixed: {reason}")))?;
         let mut compiled = compile_specialized(specialized, &name, &streaming, &target)?;
         let mut states = compiled.states;
         let encoded = &mut compiled.encoded;
-        let because = |pass: &str, reason: String| not_servable(format!("{pass}: {reason}"));
+        let precision = compiled.precision;
+        let because = |pass: &str, reason: String| match precision {
+            Precision::Int8 => not_servable(format!("{INT8_REASON} ({pass}: {reason})")),
+            _ => not_servable(format!("{pass}: {reason}")),
+        };
         encoded
             .open_batch(&mut states)
             .map_err(|reason| because(OPEN_BATCH, reason))?;
@@ -106,7 +119,7 @@ impl ServedEncoder {
             tensors,
             states: states.iter().map(ServedState::of).collect(),
             identity,
-            precision: compiled.precision,
+            precision,
             source: name,
             chunk_ms: frame_ms * (lookahead as u64 + 1),
             lookahead_ms: frame_ms * lookahead as u64,
@@ -124,17 +137,23 @@ impl ServedEncoder {
     /// The ONNX model: `model.onnx`, and a file of weights beside it, if it is too large without.
     ///
     /// # Errors
-    /// [`Error::NotServable`], which is a bug.
-    pub fn files(&self) -> Result<ServedFiles> {
+    /// [`Error::OutOfMemory`]; [`Error::NotServable`], which is a bug.
+    pub fn files(&self) -> Result<ServedFiles<'_>> {
         self.files_below(MAX_MODEL_BYTES)
     }
 
-    fn files_below(&self, limit: usize) -> Result<ServedFiles> {
-        let model = |bytes| ("model.onnx".to_owned(), bytes);
-        let files = match self.encoded.weights.saturating_add(GRAPH_BYTES) < limit {
-            true => self.encoded.self_contained().map(|bytes| vec![model(bytes)]),
+    fn files_below(&self, limit: usize) -> Result<ServedFiles<'_>> {
+        let model = |bytes| ("model.onnx".to_owned(), vec![Cow::Owned(bytes)]);
+        let weights = self.encoded.weights;
+        let files = match weights.saturating_add(GRAPH_BYTES) < limit {
+            true => {
+                // The weights are copied into the model, which is then encoded.
+                let copies = weights.saturating_mul(2).saturating_add(GRAPH_BYTES);
+                memory_guard::check_bytes(copies, format!("write the encoder of {}", self.source))?;
+                self.encoded.self_contained().map(|bytes| vec![model(bytes)])
+            }
             false => self.encoded.compact().map(|compact| {
-                let weights = compact.weights.concat();
+                let weights = compact.weights.into_iter().map(Cow::Borrowed).collect();
                 vec![model(compact.model), (compact.file, weights)]
             }),
         };

@@ -10,9 +10,12 @@ use crate::{
     },
 };
 use bytes::Bytes;
-use nemostt_compiler::{ElementType, Graph, TensorInfo};
+use nemostt_compiler::{ElementType, Graph, ModelProto, NodeProto, TensorInfo};
+use prost::Message;
 
 const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/tiny_random");
+const FP16: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/layouts/fp16");
+const FP16_IO32: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/layouts/fp16_io32");
 const MULTILINGUAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/kinds/nemotron_multi");
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo-model");
 
@@ -40,20 +43,26 @@ fn sorted(mut infos: Vec<TensorInfo>) -> Vec<TensorInfo> {
 
 #[test]
 fn graph_has_the_declared_tensors() {
-    for (path, decoder, lookahead) in [
-        (TINY, DecoderKind::Rnnt, 0),
-        (TINY, DecoderKind::Rnnt, 1040),
-        (TINY, DecoderKind::Ctc, 480),
-        (DEMO, DecoderKind::Rnnt, 80),
-        (DEMO, DecoderKind::Ctc, 1040),
+    for (path, decoder, lookahead, gpu) in [
+        (TINY, DecoderKind::Rnnt, 0, false),
+        (TINY, DecoderKind::Rnnt, 1040, false),
+        (TINY, DecoderKind::Ctc, 480, false),
+        (DEMO, DecoderKind::Rnnt, 80, false),
+        (DEMO, DecoderKind::Ctc, 1040, false),
+        // Requests are fp32, also if inputs and outputs of the export are fp16, and caches too.
+        (FP16, DecoderKind::Rnnt, 80, true),
+        (FP16_IO32, DecoderKind::Rnnt, 80, true),
     ] {
-        let served = ServedEncoder::compile(path, &options(decoder, lookahead), false).unwrap();
+        let served = ServedEncoder::compile(path, &options(decoder, lookahead), gpu).unwrap();
         let files = served.files().unwrap();
         let [(name, model)] = &files[..] else {
             panic!("{} files", files.len());
         };
         assert_eq!(name, "model.onnx");
-        let graph = Graph::decode(Bytes::from(model.clone())).unwrap();
+        if gpu {
+            assert_eq!(served.precision, Precision::Fp16, "{path}");
+        }
+        let graph = Graph::decode(Bytes::from(model.concat())).unwrap();
         let tensors = |tensors: &[ServedTensor]| -> Vec<TensorInfo> {
             let declare = |tensor: &ServedTensor| declared(&tensor.name, tensor.element, &tensor.dims);
             tensors.iter().map(declare).collect()
@@ -131,7 +140,7 @@ struct Rows {
 
 impl Rows {
     fn new(served: &ServedEncoder, size: usize) -> Self {
-        let model = served.files().unwrap().remove(0).1;
+        let model = served.files().unwrap().remove(0).1.concat();
         let options = Options {
             device: Device::Cpu,
             batch_on_cpu: true,
@@ -315,18 +324,64 @@ fn large_models_keep_their_weights_in_a_file() {
     let served = ServedEncoder::compile(DEMO, &options(DecoderKind::Rnnt, 80), false).unwrap();
     let whole = served.files().unwrap();
     let apart = served.files_below(0).unwrap();
-    let [(_, model), (file, weights)] = &apart[..] else {
+    let [(_, model), (file, parts)] = &apart[..] else {
         panic!("{} files", apart.len());
     };
-    assert!(weights.len() > 1 << 20 && model.len() < whole[0].1.len() - weights.len() + (64 << 10));
-    let mut graph = Graph::decode(Bytes::from(model.clone())).unwrap();
+    // They may be larger than what is free.
+    assert!(parts.iter().all(|part| matches!(part, Cow::Borrowed(_))));
+    let [whole, model, weights] = [&whole[0].1, model, parts].map(|parts| parts.concat());
+    assert!(weights.len() > 1 << 20 && model.len() < whole.len() - weights.len() + (64 << 10));
+    let mut graph = Graph::decode(Bytes::from(model)).unwrap();
     graph
         .attach(|location| {
             assert_eq!(location, file);
             Ok(weights.clone().into())
         })
         .unwrap();
-    assert_eq!(graph.encode().self_contained().unwrap(), whole[0].1);
+    assert_eq!(graph.encode().self_contained().unwrap(), whole);
+}
+
+#[test]
+fn model_that_does_not_fit_into_memory_is_an_error() {
+    let mut served = ServedEncoder::compile(DEMO, &options(DecoderKind::Rnnt, 80), false).unwrap();
+    served.encoded.weights = 1 << 60;
+    let error = served.files_below(usize::MAX).unwrap_err();
+    assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
+}
+
+#[test]
+fn graph_that_cannot_be_specialized_is_refused_with_the_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(TINY).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        if path.ends_with("encoder-rnnt_la13.onnx") {
+            // A node with graphs of its own.
+            let mut model = ModelProto::decode(&bytes[..]).unwrap();
+            let mut branch = NodeProto {
+                op_type: Some("If".into()),
+                input: vec!["length".into()],
+                output: vec!["unused".into()],
+                ..Default::default()
+            };
+            for name in ["then_branch", "else_branch"] {
+                branch.attribute.push(Default::default());
+                let attribute = branch.attribute.last_mut().unwrap();
+                attribute.name = Some(name.into());
+                attribute.g = Some(Default::default());
+                attribute.r#type = Some(5);
+            }
+            model.graph.as_mut().unwrap().node.push(branch);
+            bytes = model.encode_to_vec();
+        }
+        std::fs::write(directory.path().join(path.file_name().unwrap()), bytes).unwrap();
+    }
+    let error = ServedEncoder::compile(directory.path(), &options(DecoderKind::Rnnt, 80), false).err();
+    let text = error.unwrap().to_string();
+    assert!(
+        text.contains("its shapes cannot be fixed: it has branches or loops"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -373,7 +428,8 @@ fn a_graph_that_mixes_streams_is_refused() {
     let error = ServedEncoder::compile(path, &Options::default(), false).err().unwrap();
     let text = error.to_string();
     assert!(
-        text.contains("cannot run on an inference server") && text.contains("Dynamic"),
+        text.contains("cannot run on an inference server: its int8 weights quantize activations with one scale for the whole batch")
+            && text.contains("Dynamic"),
         "{text}"
     );
 }

@@ -50,7 +50,7 @@ fn engine_on(device: Option<Arc<FailingDevice>>) -> (Engine, Layout, Arc<SlotPoo
     let streaming = StreamingConfig::read(&graph).unwrap();
     let mut target = Target::resolve(&options()).unwrap();
     target.failing = device;
-    let specialized = specialize(path, &graph, &streaming, LOOKAHEAD, &target).unwrap();
+    let specialized = specialize(&graph, &streaming, LOOKAHEAD, &target).unwrap();
     let mut encoder = compile_specialized(specialized, path, &streaming, &target).unwrap();
     assert!(encoder.batch_streams(path));
     let layout = Layout {

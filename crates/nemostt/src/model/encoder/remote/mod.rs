@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nemostt_triton::{Client, ClientOptions, Error as TritonError, Interrupt, Probe};
+use nemostt_triton::{Client, ClientOptions, Error as TritonError, Interrupt, Probe, Server};
 
 pub(super) use self::state::RemoteState;
 use super::session_meter::SessionMeter;
@@ -51,7 +51,7 @@ pub(crate) struct RemoteEncoder {
     delays: RetryDelays,
     /// The server that new sequences begin on.
     current: AtomicUsize,
-    servers: Vec<ServerStatus>,
+    servers: Vec<Availability>,
     meter: Arc<SessionMeter>,
 }
 
@@ -72,7 +72,7 @@ impl RemoteEncoder {
             timeout: options.timeout,
         };
         let client = Client::new(options.address.clone(), client_options)?;
-        let servers = (0..client.servers()).map(|_| ServerStatus::default()).collect();
+        let servers = (0..client.servers()).map(|_| Availability::default()).collect();
         let remote = Self {
             client,
             name: name.into(),
@@ -102,8 +102,8 @@ impl RemoteEncoder {
                 }
             };
             match answer.map_err(Error::from) {
-                Ok(info) => {
-                    self.verify(server, &info)?;
+                Ok(probed) => {
+                    self.verify(server, &probed.info)?;
                     first.get_or_insert(server);
                 }
                 Err(error) if error.is_transient_of_remote() => {
@@ -119,6 +119,21 @@ impl RemoteEncoder {
             (None, _) => {}
         }
         Ok(())
+    }
+
+    /// Asks each server, one after the other, about the model.
+    pub(crate) fn status(&self) -> Vec<ServerStatus> {
+        let address = self.client.address();
+        let status = |(number, server): (usize, &Server)| {
+            let info = self.client.model(number, &Interrupt::default()).map_err(Error::from);
+            ServerStatus {
+                server: server.to_string(),
+                model: address.model.clone(),
+                versions: info.as_ref().map_or(Vec::new(), |info| info.versions.clone()),
+                usable: info.and_then(|info| self.verify(number, &info)),
+            }
+        };
+        address.servers.iter().enumerate().map(status).collect()
     }
 
     /// The times between attempts to reach it.
@@ -143,7 +158,11 @@ impl RemoteEncoder {
     /// The answer, once it is there: whether the model can be used. If not, the next server is the current one.
     pub(crate) fn poll(&self, probe: &mut RemoteProbe) -> Option<Result<()>> {
         let answer = probe.probe.poll()?.map_err(Error::from);
-        let result = answer.and_then(|info| self.verify(probe.server, &info));
+        let result = answer.and_then(|probed| {
+            // First, because another model does not understand the trial.
+            self.verify(probe.server, &probed.info)?;
+            Ok(probed.trial?)
+        });
         if let Err(error) = &result {
             self.log_failure(error);
             self.note_failure(probe.server, error);
@@ -205,14 +224,14 @@ impl RemoteEncoder {
 
 /// What is known of a server.
 #[derive(Default)]
-struct ServerStatus {
+struct Availability {
     /// When it was compared with the local model, in milliseconds of [`START`]; 0 if that was not done since it last failed.
     verified: AtomicU64,
     /// Whether its last failure is one that does not pass by itself.
     needs_change: AtomicBool,
 }
 
-impl ServerStatus {
+impl Availability {
     fn set_verified(&self) {
         self.verified.store(now(), Ordering::Relaxed);
         self.needs_change.store(false, Ordering::Relaxed);
@@ -230,6 +249,19 @@ fn is_recent(verified: u64, now: u64) -> bool {
 /// Milliseconds of [`START`], at least 1.
 fn now() -> u64 {
     START.elapsed().as_millis() as u64 + 1
+}
+
+/// What a server says about the encoder: see [`Recognizer::servers`](crate::Recognizer::servers).
+#[derive(Debug)]
+pub struct ServerStatus {
+    /// Its name and port.
+    pub server: String,
+    /// The name of the encoder there.
+    pub model: String,
+    /// The versions of it that are loaded, if the server answers.
+    pub versions: Vec<String>,
+    /// Whether the encoder is ready and that of the local model; otherwise, why not.
+    pub usable: Result<()>,
 }
 
 /// A question to a server that is being asked.
@@ -269,7 +301,7 @@ mod tests {
         // Another thread compared it after this one had looked at the clock.
         assert!(is_recent(9, 5));
         assert!(!is_recent(0, 5));
-        let status = ServerStatus::default();
+        let status = Availability::default();
         assert!(!status.is_verified());
         status.set_verified();
         assert!(status.is_verified());

@@ -64,6 +64,7 @@ fn info(identity: &ModelIdentity, tensors: &ServedTensors) -> ModelInfo {
         tensors.iter().map(spec).collect()
     };
     ModelInfo {
+        versions: vec!["1".into()],
         inputs: specs(&tensors.inputs),
         outputs: specs(&tensors.outputs),
         parameters: identity.parameters().clone(),

@@ -2,7 +2,7 @@
 
 //! Compares the model on a server with the local one.
 
-use nemostt_triton::{DataType, ModelInfo, TensorSpec};
+use nemostt_triton::{DataType, ModelInfo, TensorSpec, printable};
 
 use super::RemoteEncoder;
 use crate::{
@@ -25,7 +25,7 @@ impl RemoteEncoder {
             return Err(Error::OtherRemoteModel {
                 server: self.client.address().servers[server].to_string(),
                 model: self.name.clone(),
-                differences,
+                differences: differences.iter().map(|text| printable(text)).collect(),
             });
         }
         self.servers[server].set_verified();
@@ -54,7 +54,8 @@ fn of_tensors(role: &str, local: &[ServedTensor], remote: &[TensorSpec]) -> Vec<
     let unknown = remote
         .iter()
         .filter(|remote| role == "input" && local.iter().all(|local| local.name != remote.name));
-    let unknown = unknown.map(|remote| format!("{role} {} is unknown here", remote.name));
+    let unknown: Vec<&str> = unknown.map(|remote| remote.name.as_str()).collect();
+    let unknown = (!unknown.is_empty()).then(|| format!("{role} {} is unknown here", unknown.join(", ")));
     missing.chain(unknown).collect()
 }
 
@@ -99,6 +100,7 @@ mod tests {
         let other = [
             spec("audio_signal", "FP32", &[-1, 80, 121]),
             spec("extra", "BOOL", &[-1]),
+            spec("more", "BOOL", &[-1]),
         ];
         let found = of_tensors("input", &local, &other);
         assert_eq!(
@@ -106,7 +108,7 @@ mod tests {
             [
                 "input audio_signal is FP32 [-1, 80, 121] there, and FP32 [-1, 80, 25] here",
                 "input length is missing there",
-                "input extra is unknown here"
+                "input extra, more is unknown here"
             ]
         );
         assert_eq!(of_tensors("output", &local, &other).len(), 2);

@@ -20,6 +20,8 @@ use crate::{
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Changes that are kept for a user who does not take them.
 const MAX_CHANGES: usize = 16;
+/// More reasons are not reported: a server may give another one each time.
+const MAX_TOLD: usize = 16;
 
 /// Where the encoder of a stream runs, or whether it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +66,8 @@ pub(in crate::stream) struct ServerLink {
     server: Option<Arc<str>>,
     /// Why it left it, until it is on one again.
     reason: Option<String>,
+    /// Why servers cannot be used that answer, as its user was told while it is on the CPU.
+    told: Vec<String>,
     /// Since when it has been there.
     since: Option<Instant>,
     /// Delay before the last return from the CPU.
@@ -111,6 +115,7 @@ impl ServerLink {
             place: Place::Server,
             server: None,
             reason: None,
+            told: Vec::new(),
             since: None,
             last_return: Duration::ZERO,
             changes: VecDeque::new(),
@@ -151,6 +156,7 @@ impl ServerLink {
             self.since = Some(now);
         }
         self.place = Place::Server;
+        self.told.clear();
         self.server = Some(server.into());
         let why = match (self.reason.take(), was_away) {
             (_, true) => " again".into(),
@@ -199,6 +205,7 @@ impl ServerLink {
         if !is_news {
             return;
         }
+        self.told.push(error.to_string());
         self.report(
             RemoteState::OnCpu,
             format!("{error}; the stream continues on the CPU until a server can be used"),
@@ -235,9 +242,26 @@ impl ServerLink {
             }
             Err(error) => {
                 self.postpone(now);
+                self.tell_why_away(&error);
                 Err(error)
             }
         }
+    }
+
+    /// A server answers, but cannot be used until something is changed: it may have been restarted with another model. Says so once.
+    fn tell_why_away(&mut self, error: &Error) {
+        let text = error.to_string();
+        if !matches!(self.place, Place::Cpu(_)) {
+            return;
+        }
+        if error.is_transient_of_remote() || self.told.contains(&text) || self.told.len() >= MAX_TOLD {
+            return;
+        }
+        self.report(
+            RemoteState::OnCpu,
+            format!("{text}; the stream stays on the CPU until then"),
+        );
+        self.told.push(text);
     }
 
     /// The server that was asked could not be used after all.

@@ -338,11 +338,7 @@ fn stream_waits_for_a_server_while_another_has_another_model() {
     accept(&mut stream, between);
     all.extend(words(&mut stream));
     assert_eq!(states(&changes(&mut stream)), [RemoteState::Connected]);
-    servers[1].set_info(nemostt_triton::ModelInfo {
-        inputs: Vec::new(),
-        outputs: Vec::new(),
-        parameters: Default::default(),
-    });
+    servers[1].set_info(nemostt_triton::ModelInfo::default());
     servers[1].restart().unwrap();
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| {
@@ -527,6 +523,48 @@ fn other_model_on_the_server_is_refused_with_the_cure() {
 }
 
 #[test]
+fn servers_are_asked_about_the_model() {
+    let (good, mut gone) = (serve(), serve());
+    let recognizer = load(&remote(&[&good, &gone], RemoteFallback::Cpu, LONG));
+    gone.kill();
+    let [first, second] = &recognizer.servers()[..] else {
+        panic!("there are two servers");
+    };
+    assert_eq!((&first.server, first.model.as_str()), (&good.address(), TWIN));
+    assert_eq!(first.versions, ["1"]);
+    assert!(first.usable.is_ok());
+    assert!(second.versions.is_empty());
+    assert!(
+        second
+            .usable
+            .as_ref()
+            .unwrap_err()
+            .to_string()
+            .contains(&gone.address())
+    );
+    good.set_info(nemostt_triton::ModelInfo {
+        versions: vec!["2".into()],
+        inputs: vec![nemostt_triton::TensorSpec {
+            name: format!("\u{1b}[2J{}", "x".repeat(100_000)),
+            data_type: "FP32".into(),
+            shape: Vec::new(),
+        }],
+        ..Default::default()
+    });
+    let now = recognizer.servers().swap_remove(0);
+    assert_eq!(now.versions, ["2"]);
+    let error = now.usable.unwrap_err();
+    assert!(matches!(error, Error::OtherRemoteModel { .. }));
+    // What the server calls its tensors may be anything.
+    let text = error.to_string();
+    assert!(
+        text.contains("[2Jxxx") && !text.contains('\u{1b}') && text.len() < 20_000,
+        "{text}"
+    );
+    assert!(load(&local()).servers().is_empty());
+}
+
+#[test]
 fn restarted_server_with_another_model_is_not_used() {
     let mut server = serve();
     let recognizer = load(&remote(&[&server], RemoteFallback::Cpu, LONG));
@@ -535,17 +573,48 @@ fn restarted_server_with_another_model_is_not_used() {
     let (before, after) = halves(&speech);
     accept(&mut stream, before);
     let mut all = words(&mut stream);
-    server.set_info(nemostt_triton::ModelInfo {
-        inputs: Vec::new(),
-        outputs: Vec::new(),
-        parameters: Default::default(),
-    });
+    server.set_info(nemostt_triton::ModelInfo::default());
     server.restart().unwrap();
     all.extend(finish(&mut stream, after));
     assert_eq!(all, words_here(&speech));
     let changes = changes(&mut stream);
     assert_eq!(states(&changes), [RemoteState::OnCpu]);
     assert!(changes[0].text.contains("is not the encoder of"), "{}", changes[0].text);
+}
+
+#[test]
+fn server_that_comes_back_with_another_model_is_reported_once() {
+    let mut server = serve();
+    let recognizer = load(&remote(&[&server], RemoteFallback::Cpu, LONG));
+    let mut stream = recognizer.stream().unwrap();
+    let speech = speech();
+    accept(&mut stream, &speech[..BLOCK * 10]);
+    server.kill();
+    accept(&mut stream, &speech[..BLOCK * 10]);
+    assert_eq!(states(&changes(&mut stream)), [RemoteState::OnCpu]);
+    server.set_info(nemostt_triton::ModelInfo::default());
+    server.restart().unwrap();
+    let start = Instant::now();
+    let mut told = Vec::new();
+    while told.is_empty() {
+        assert!(start.elapsed() < LONG);
+        accept(&mut stream, &speech[..BLOCK]);
+        told = changes(&mut stream);
+    }
+    assert_eq!(states(&told), [RemoteState::OnCpu]);
+    for part in [
+        "is not the encoder of",
+        "triton-repository",
+        "the stream stays on the CPU",
+    ] {
+        assert!(told[0].text.contains(part), "{}", told[0].text);
+    }
+    // Further probes say nothing.
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_millis(200) {
+        accept(&mut stream, &speech[..BLOCK]);
+    }
+    assert_eq!(changes(&mut stream), []);
 }
 
 #[test]
