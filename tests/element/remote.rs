@@ -16,8 +16,7 @@ use nemostt::{
 
 use crate::{
     common::clip_s16,
-    harness::{Harness, Seen, text, time_of},
-    live::live_source::{Live, words},
+    harness::{Harness, time_of},
     nemo_text,
 };
 
@@ -244,36 +243,6 @@ fn end_of_stream_waits_for_the_server() {
     text = format!("{text} {}", harness.text());
     assert_eq!(text, nemo_text("u1_command", 6));
     assert_eq!(states(&harness), ["connected"]);
-}
-
-#[test]
-fn gaps_go_on_while_a_live_stream_waits_for_the_server() {
-    let mut server = serve();
-    let mut live = Live::play(&properties(&server, "remote-fallback=none"));
-    let samples = clip_s16("u1_command");
-    let (early, late) = samples.split_at(samples.len() / 2);
-    live.speak(early);
-    server.kill();
-    live.speak(late);
-    // It fails if the output falls behind the latency.
-    live.wait(5 * crate::SECOND);
-    assert_eq!(states(&live.harness), ["waiting"]);
-    let (before, gaps) = text_and_gaps(&live.harness.take());
-    assert!(gaps >= 20, "{gaps}");
-    server.restart().unwrap();
-    while states(&live.harness).is_empty() {
-        live.wait(50 * crate::MS);
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    live.wait(3 * crate::SECOND);
-    let (after, _) = text_and_gaps(&live.harness.take());
-    assert_eq!(format!("{before} {after}").trim(), nemo_text("u1_command", 6));
-}
-
-/// The words, and the number of short GAPs.
-fn text_and_gaps(seen: &[Seen]) -> (String, usize) {
-    let is_short = |seen: &&Seen| matches!(seen, Seen::Gap { duration, .. } if *duration <= 150 * crate::MS);
-    (text(&words(seen)), seen.iter().filter(is_short).count())
 }
 
 #[test]
