@@ -72,15 +72,8 @@ impl Sequence {
     /// Nothing is sent before the first request.
     pub(crate) fn new(connection: Arc<Connection>, model: &str, timeout: Duration, end_output: &str) -> Result<Self> {
         let id = random_id()?;
-        let (requests, outgoing) = mpsc::unbounded_channel();
         let (incoming, responses) = mpsc::unbounded_channel();
-        let transfer = Transfer {
-            server: connection.name.clone(),
-            model: model.into(),
-            incoming,
-        };
-        let (service, connection_number) = connection.service();
-        runtime::runtime()?.spawn(transfer.run(service, outgoing));
+        let (requests, connection_number) = Transfer::start(&connection, model, incoming)?;
         Ok(Self {
             connection,
             connection_number,
@@ -274,17 +267,9 @@ impl Drop for Sequence {
             End::InStream => drop(self.requests.send(end)),
             End::Unneeded => {}
             End::InAnother => {
-                let (service, _) = self.connection.service();
-                let (requests, outgoing) = mpsc::unbounded_channel();
                 let (incoming, _) = mpsc::unbounded_channel();
-                drop(requests.send(end));
-                let transfer = Transfer {
-                    server: self.connection.name.clone(),
-                    model: std::mem::take(&mut self.model),
-                    incoming,
-                };
-                if let Ok(runtime) = runtime::runtime() {
-                    runtime.spawn(transfer.run(service, outgoing));
+                if let Ok((requests, _)) = Transfer::start(&self.connection, &self.model, incoming) {
+                    drop(requests.send(end));
                 }
             }
         }
@@ -299,6 +284,23 @@ struct Transfer {
 }
 
 impl Transfer {
+    /// Starts a stream of requests over `connection`. Returns where they are sent to, and the connection's number.
+    fn start(
+        connection: &Connection,
+        model: &str,
+        incoming: mpsc::UnboundedSender<Result<ModelInferResponse>>,
+    ) -> Result<(mpsc::UnboundedSender<ModelInferRequest>, u64)> {
+        let (requests, outgoing) = mpsc::unbounded_channel();
+        let transfer = Self {
+            server: connection.name.clone(),
+            model: model.into(),
+            incoming,
+        };
+        let (service, number) = connection.service();
+        runtime::runtime()?.spawn(transfer.run(service, outgoing));
+        Ok((requests, number))
+    }
+
     async fn run(self, mut service: Service, outgoing: mpsc::UnboundedReceiver<ModelInferRequest>) {
         let transfer = async {
             if let Err(error) = self.transfer(&mut service, outgoing).await {

@@ -215,8 +215,6 @@ fn spawn(repository: &Path, arguments: &[String], ports: Ports, log: &Path) -> C
             "--backend-config=python,shm-region-prefix-name={}",
             shared_memory(ports)
         ))
-        // Its shared memory does not move then: 2.51 crashes if it grows under load.
-        .arg("--backend-config=python,shm-default-byte-size=134217728")
         // Default: each two seconds.
         .arg("--metrics-interval-ms=100")
         .args(arguments)

@@ -183,7 +183,7 @@ impl RemoteEncoder {
         self.servers[server].needs_change.store(false, Ordering::Relaxed);
     }
 
-    /// Whether none of the servers can be used before somebody changes something there or here.
+    /// Whether the last failure of every server is permanent.
     pub(crate) fn needs_change(&self) -> bool {
         self.servers
             .iter()

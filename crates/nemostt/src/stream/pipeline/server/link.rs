@@ -175,17 +175,15 @@ impl ServerLink {
 
     /// No server can be used because of `error`, and it waits.
     pub(super) fn wait_after(&mut self, error: &Error, now: Instant) {
-        let delay = match &self.place {
-            Place::Waiting(retry) => (retry.delay * 2).min(self.delays.longest),
-            Place::Server | Place::Cpu(_) => {
-                self.report(
-                    RemoteState::Waiting,
-                    format!("{error}; the stream waits until a server can be used"),
-                );
-                self.delays.first
-            }
-        };
-        self.place = Place::Waiting(Retry::after(delay, now));
+        if self.is_waiting() {
+            self.postpone(now);
+            return;
+        }
+        self.place = Place::Waiting(Retry::after(self.delays.first, now));
+        self.report(
+            RemoteState::Waiting,
+            format!("{error}; the stream waits until a server can be used"),
+        );
     }
 
     /// No server can be used because of `error`, and it continues on the CPU.
